@@ -140,7 +140,7 @@ class Scan:
                 carry, out = self.step_fn(carry, *modules, batch)
             else:
                 out = self.step_fn(*modules, batch)
-            return (self.modules.values((stages, modules)), carry), out
+            return (self.modules.values((stages, modules), values), carry), out
 
         (values, carry), outs = jax.lax.scan(body, (values, carry), (indices, by_step))
         return values, carry, outs

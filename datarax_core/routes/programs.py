@@ -42,7 +42,7 @@ class Step:
         else:
             batch = self.layout.gathered(self.gather, source, indices)
         batch = served(stages, batch, self.mask_field, mask, record_ids, layout=self.layout)
-        return batch, self.stages.values(stages)
+        return batch, self.stages.values(stages, values)
 
 
 def _rows_of(batch: Batch, mask: Any, record_ids: RecordIds | None) -> int:

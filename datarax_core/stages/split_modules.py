@@ -10,25 +10,32 @@ from datarax_core.modules.cursor import Cursor
 from .record_table import RecordTable, tables_in
 
 Values = list[Any]
-"""Values of the variables of modules, in the order of their state's leaves."""
+"""Values of the variables of modules, and their plain arrays, in the order of their state's leaves."""
 
 
 class SplitModules:
-    """Modules split into their `structure` and their variables, which are read before a program runs and written after it."""
+    """Modules split into their `structure` and their variables, which are read before a program runs and written after it.
+
+    Arrays that are plain attributes are read too, as constants that a program is given; compiled code must not replace them.
+    """
 
     def __init__(self, modules: Any) -> None:
         graphdef, state = nnx.split(modules)
         self.structure = Structure(graphdef, jax.tree.structure(state), next(tables_in(modules), None))
-        self._variables = _variables(state)
+        self._leaves = _leaves(state)
+        self._with_arrays = None if all(isinstance(leaf, nnx.Variable) for leaf in self._leaves) else modules
 
     def read(self) -> Values:
-        """Return the current values of all variables."""
-        return [variable.get_raw_value() for variable in self._variables]
+        """Return the current values of all variables, and the plain arrays."""
+        if self._with_arrays is None:
+            return [variable.get_raw_value() for variable in self._leaves]
+        return _values(nnx.state(self._with_arrays))  # an array may have been replaced
 
     def write(self, values: Values) -> None:
         """Set every variable to its new value."""
-        for variable, value in zip(self._variables, values, strict=True):
-            variable.set_raw_value(value)
+        for leaf, value in zip(self._leaves, values, strict=True):
+            if isinstance(leaf, nnx.Variable):
+                leaf.set_raw_value(value)
 
 
 class Structure:
@@ -63,20 +70,30 @@ class Structure:
         """Return the modules with these values in their variables; inside a trace they may be called and changed."""
         return nnx.merge(self._graphdef, jax.tree.unflatten(self._treedef, jax.tree.leaves(values)))
 
-    def values(self, modules: Any) -> Values:
-        """Return the current values of the variables of merged modules.
+    def values(self, modules: Any, given: Values) -> Values:
+        """Return the current values of the variables of modules that were merged with ``given``.
 
         Raises:
             ValueError: A call changed a plain attribute or made a variable. Compiled code would do so once, not once a batch.
         """
         graphdef, state = nnx.split(modules)
-        if graphdef != self._graphdef:
+        leaves = _leaves(state)
+        if graphdef != self._graphdef or any(
+            leaf is not value
+            for leaf, value in zip(leaves, jax.tree.leaves(given), strict=True)
+            if not isinstance(leaf, nnx.Variable)
+        ):
             raise ValueError(
                 "a stage or module changed a plain attribute, or made a variable, while it was called; compiled code "
                 "keeps only what is written to an nnx.Variable that exists before: create it in __init__ and assign to it there"
             )
-        return [variable.get_raw_value() for variable in _variables(state)]
+        return _values(state)
 
 
-def _variables(state: Any) -> list[nnx.Variable[Any]]:
+def _leaves(state: Any) -> list[Any]:
+    """Return the variables and the plain arrays of a state."""
     return jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, nnx.Variable))
+
+
+def _values(state: Any) -> Values:
+    return [leaf.get_raw_value() if isinstance(leaf, nnx.Variable) else leaf for leaf in _leaves(state)]

@@ -52,7 +52,7 @@ class Program:
     def _traced(self, values: Values, batch: Batch, ids: RecordIds) -> tuple[Batch, Values]:
         stages = self.modules.structure.merge(values)
         made = apply_stages(stages, completed(batch, ids.epoch.shape[0]), ids)
-        return made, self.modules.structure.values(stages)
+        return made, self.modules.structure.values(stages, values)
 
 
 class DeviceSubject(StageSubject):

@@ -238,8 +238,36 @@ class Remembers(nnx.Module):
         return batch
 
 
+class AddsUp(nnx.Module):
+    def __init__(self) -> None:
+        self.total = jnp.zeros(())
+
+    def __call__(self, batch: Any) -> Any:
+        self.total = self.total + batch["x"].sum()
+        return batch
+
+
+class Shifts(nnx.Module):
+    def __init__(self) -> None:
+        self.by, self.host, self.scale = jnp.ones(()), np.float32([2]), nnx.Param(jnp.ones(()))
+
+    def __call__(self, batch: Any) -> Any:
+        return {**batch, "x": batch["x"] * self.scale + self.by + self.host}
+
+
 @pytest.mark.parametrize("route", ["iteration", "step", "scan"])
-@pytest.mark.parametrize("stage", [Counts, Remembers])
+def test_arrays_that_are_plain_attributes_of_a_stage_are_constants(make_source: MakeSource, route: str) -> None:
+    stage = Shifts()
+    plain = through(route, Pipeline(source=make_source(), batch_size=32), 1)
+    pipeline = Pipeline(source=make_source(), batch_size=32, stages=[stage])
+    for shift in (3.0, 12.0):
+        np.testing.assert_array_equal(through(route, pipeline, 1)[0]["x"], plain[0]["x"] + shift)
+        stage.by = jnp.float32(10)
+        pipeline.reset()
+
+
+@pytest.mark.parametrize("route", ["iteration", "step", "scan"])
+@pytest.mark.parametrize("stage", [Counts, Remembers, AddsUp])
 def test_a_stage_that_changes_a_plain_attribute_is_refused(
     make_source: MakeSource, route: str, stage: type[nnx.Module]
 ) -> None:
