@@ -1,10 +1,12 @@
 """Modules split for compiled programs: a hashable structure to look programs up by, and the values of variables."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 from flax import nnx
 
+from datarax_core.errors import StageError
 from datarax_core.modules.cursor import Cursor
 
 from .record_table import RecordTable, tables_in
@@ -74,7 +76,7 @@ class Structure:
         """Return the current values of the variables of modules that were merged with ``given``.
 
         Raises:
-            ValueError: A call changed a plain attribute or made a variable. Compiled code would do so once, not once a batch.
+            StageError: A call changed a plain attribute or made a variable. Compiled code would do so once, not once a batch.
         """
         graphdef, state = nnx.split(modules)
         leaves = _leaves(state)
@@ -83,9 +85,11 @@ class Structure:
             for leaf, value in zip(leaves, jax.tree.leaves(given), strict=True)
             if not isinstance(leaf, nnx.Variable)
         ):
-            raise ValueError(
-                "a stage or module changed a plain attribute, or made a variable, while it was called; compiled code "
-                "keeps only what is written to an nnx.Variable that exists before: create it in __init__ and assign to it there"
+            changed = sorted(set(_changed(self.merge(given), modules)))
+            raise StageError(
+                f"{', '.join(changed) or 'a stage or module'} changed a plain attribute, or made a variable, while it was "
+                "called; compiled code keeps only what is written to an nnx.Variable that exists before: create it in __init__ "
+                "and assign to it there"
             )
         return _values(state)
 
@@ -93,6 +97,25 @@ class Structure:
 def _leaves(state: Any) -> list[Any]:
     """Return the variables and the plain arrays of a state."""
     return jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, nnx.Variable))
+
+
+def _changed(before: Any, now: Any) -> Iterator[str]:
+    """Yield class and attribute of what differs between two versions of modules, which may be nested in tuples and lists."""
+    if isinstance(now, tuple | list):
+        for old, new in zip(before, now, strict=True):
+            yield from _changed(old, new)
+    elif isinstance(now, nnx.Module):
+        old, new = vars(before), vars(now)
+        for name in {**old, **new}:
+            pair = old.get(name), new.get(name)
+            if all(isinstance(each, nnx.Module) for each in pair):
+                yield from _changed(*pair)
+            elif (
+                pair[0] is not pair[1]
+                and not name.startswith("_pytree")  # of Flax
+                and not all(isinstance(each, nnx.Variable) for each in pair)
+            ):
+                yield f"{type(now).__name__}.{name}"
 
 
 def _values(state: Any) -> Values:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from datarax_core import Pipeline, SpecError
+from datarax_core import Pipeline, SpecError, StageError
 
 MakeSource = Callable[..., Any]
 ROUTES = ["iteration", "step", "scan", "traced step"]
@@ -267,11 +267,14 @@ def test_arrays_that_are_plain_attributes_of_a_stage_are_constants(make_source: 
 
 
 @pytest.mark.parametrize("route", ["iteration", "step", "scan"])
-@pytest.mark.parametrize("stage", [Counts, Remembers, AddsUp])
+@pytest.mark.parametrize(("stage", "attribute"), [(Counts, "calls"), (Remembers, "last"), (AddsUp, "total")])
 def test_a_stage_that_changes_a_plain_attribute_is_refused(
-    make_source: MakeSource, route: str, stage: type[nnx.Module]
+    make_source: MakeSource, route: str, stage: type[nnx.Module], attribute: str
 ) -> None:
     pipeline = Pipeline(source=make_source(), batch_size=32, stages=[stage()])
-    message = r"changed a plain attribute, or made a variable, while it was called; .* create it in __init__ and assign"
-    with pytest.raises(ValueError, match=message):
+    message = (
+        rf"^{stage.__name__}\.{attribute} changed a plain attribute, or made a variable, while it was called; .* create it in "
+        "__init__ and assign"
+    )
+    with pytest.raises(StageError, match=message):
         through(route, pipeline, 1)
