@@ -57,7 +57,14 @@ def mistakes(path: Path, config: PipelineConfig | None = None) -> Iterator[None]
         refused = isinstance(error, ValueError | NotImplementedError) and not isinstance(error, DataraxError)
         if config is not None and place is not None and (refused or isinstance(error, StageError)):
             option = getattr(error, "option", ())
-            raise ConfigError.of([config.problem((*place, *option), str(error))]) from error
+            is_said = isinstance(error, DataraxError) or type(error) in (ValueError, NotImplementedError)
+            problem = (
+                str(error) if is_said else f"{type(error).__name__}: {error}"
+            )  # of a library, whose words may be few
+            mistake = ConfigError.of([config.problem((*place, *option), problem)])
+            for note in notes_of(error):
+                mistake.add_note(note)
+            raise mistake from error
         if refused and (damage := damage_behind(error)):
             raise DataraxError(damage) from error
         if refused:

@@ -77,8 +77,15 @@ def require_expected(subject: Any) -> None:
     made, wanted = named_fields(subject.served()), named_fields(expected)
     missing = sorted(wanted.keys() - made.keys())
     text = f"it has no field {missing[0]!r}, only {', '.join(made)}" if missing else ""
-    text = text or subject.difference(_in_dtypes(wanted, made), {name: made[name] for name in wanted})
+    if not text:
+        found = {name: _with_objects(made[name]) for name in wanted}
+        text = subject.difference(_in_dtypes({name: _with_objects(wanted[name]) for name in wanted}, found), found)
     require(not text, f"{subject.title} promises the expected batch, but {text}. Correct the stage, or `expected`")
+
+
+def _with_objects(column: Any) -> Any:
+    """Return a column of text or bytes of any width as one of objects, which is the same kind; others as they are."""
+    return column.astype(object) if isinstance(column, np.ndarray) and column.dtype.kind in "UST" else column
 
 
 def _in_dtypes(wanted: Batch, made: Batch) -> Batch:

@@ -1,11 +1,13 @@
 """Commands of ``drx`` in tests of authors, in this process and in one of their own, and the switch of the fixtures."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
+from typing import Any, ClassVar
 
 import pytest
 
@@ -59,6 +61,25 @@ def test_a_command_leaves_no_module_and_no_place_behind(
     assert "there is no file" in drx("stages", cwd=tmp_path).error  # not that of the command before
     monkeypatch.undo()
     assert (sys.path, dict(os.environ), "acme_stage" in sys.modules) == (path, environment, False)
+
+
+class Parses(Stage):
+    type: str = "parses"
+    on_host: ClassVar[bool] = True
+
+    def __call__(self, batch: Any) -> Any:
+        return {"x": [json.loads("no JSON") for _ in batch["id"]]}
+
+
+@pytest.mark.usefixtures("tiny_source")
+def test_an_error_of_a_library_in_a_stage_says_whose_and_of_which_record(
+    plugins: Plugins, drx: Drx, tmp_path: Path
+) -> None:
+    plugins.add(Parses)
+    (tmp_path / "x.yaml").write_text(CONFIG.replace("none", "parses"))
+    said = drx("peek", "x.yaml", cwd=tmp_path).error
+    assert said.startswith("x.yaml:3: stages[0]: JSONDecodeError: Expecting value: line 1 column 1 (char 0)\n")
+    assert "which was called with records 0 of " in said
 
 
 def test_a_bug_is_told_with_its_traceback(drx: Drx, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
 """How the conformance kit compares batches whose records may be padded."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from datarax_core.records.ragged import Ragged
 from datarax_core.testing.checks import difference, joined
+from datarax_core.testing.stages.comparing import first_difference, require_expected
 
 ROWS = np.array([[1, 2, 3, 0], [4, 0, 0, 0]])
 
@@ -31,6 +34,24 @@ def test_other_values_are_one() -> None:
     assert "has 1 rows where 2 are expected" in difference({"x": ROWS}, {"x": ROWS[:1]}, may_be_padded=True)
     assert "field 'x' of row 0 is" in difference({"x": ROWS}, {"x": ROWS + 1}, may_be_padded=True)
     assert "field 'x' of row 0 is" in difference({"x": np.arange(2)}, {"x": ROWS}, may_be_padded=True)
+
+
+@pytest.mark.parametrize("dtype", [object, "U9", "T"])
+def test_text_of_any_width_and_in_objects_is_one_kind(dtype: object) -> None:
+    made = {"t": np.array(["a", "bcd"], np.dtypes.StringDType() if dtype == "T" else dtype)}
+
+    class Subject:
+        title = "a stage"
+        expected: Any = None
+        served, difference = staticmethod(lambda: made), staticmethod(first_difference)
+
+    subject = Subject()
+    for expected in (np.array(["a", "bcd"]), np.array(["a", "bcd"], object)):
+        subject.expected = {"t": expected}
+        require_expected(subject)
+        subject.expected = {"t": np.array(["a", "bcde"], expected.dtype if expected.dtype == object else None)}
+        with pytest.raises(pytest.fail.Exception, match=r"field 't' of row 1 is 'bcd' where 'bcde' is expected"):
+            require_expected(subject)
 
 
 def test_batches_of_several_shapes_are_joined_to_ragged_columns() -> None:
