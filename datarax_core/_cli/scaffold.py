@@ -187,6 +187,7 @@ def _values(own: Mapping[str, str], words: Mapping[str, Any]) -> dict[str, str]:
     article, describe = words["article"], words["describe"]
     tried_with = words.get("tried_with")
     checked = [f'"{each}"' for each in (own["package"], "tests", *filter(None, [tried_with]))]
+    packed = ["example.yaml", *words.get("packed", ()), *filter(None, [tried_with])]
     required = dict(_requirements_of_core())
     values = {
         **{name: word for name, word in words.items() if isinstance(word, str)},
@@ -200,7 +201,7 @@ def _values(own: Mapping[str, str], words: Mapping[str, Any]) -> dict[str, str]:
         "look": "\n".join(words["look"]),
         "exports": ", ".join(words["exports"]),
         "listed": ", ".join(f'"{name}"' for name in words["exports"]),
-        "packed": "".join(f'"{name}", ' for name in words.get("packed", ())),
+        "packed": "".join(f'"{name}", ' for name in packed),
         "checked": ", ".join(checked),
         "requirements": "".join(f', "{required[name]}"' for name in words["requires"]),
         "core_bounds": _core_bounds(),

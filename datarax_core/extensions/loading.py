@@ -101,9 +101,25 @@ def imported(name: str, target: str, group: str) -> object:
     # The boundary to third-party code, which fails in any way: it exits when a library is missing, skips as if it were a
     # test, or panics in Rust, and none of these is an Exception.
     except BaseException as cause:
-        raise PluginImportError(f"failed to import {target}: {in_words(cause)}") from cause
+        raise PluginImportError(f"failed to import {target}: {in_words(cause)}{_line_of(target, cause)}") from cause
 
 
 def in_words(cause: BaseException) -> str:
     """Return why an import failed."""
     return f"exited with {cause.code!r}" if isinstance(cause, SystemExit) else f"{type(cause).__name__}: {cause}"
+
+
+def _line_of(target: str, cause: BaseException) -> str:
+    """Return the innermost line of the plugin's own package that an error came from, with its file; nothing if there is none.
+
+    A syntax error says its own, and what is not installed needs none.
+    """
+    package, found = target.partition(":")[0].partition(".")[0], ""
+    is_told = not isinstance(cause, Exception) or isinstance(cause, SyntaxError | ModuleNotFoundError)
+    trace = None if is_told else cause.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if (frame.f_globals.get("__name__") or "").partition(".")[0] == package:
+            found = f", in {frame.f_code.co_filename}, line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return found

@@ -111,8 +111,8 @@ def for_another_core(world: World) -> None:
 
 @entry(
     errors.PluginLoadError,
-    r"source 'broken' \(acme-broken 1\.0\) failed to import acme_broken:Source: ZeroDivisionError: division by zero; this is a "
-    r"fault of acme-broken or of its installation",
+    r"source 'broken' \(acme-broken 1\.0\) failed to import acme_broken:Source: ZeroDivisionError: division by zero, in "
+    r".*, line \d+; this is a fault of acme-broken or of its installation",
 )
 def broken(world: World) -> None:
     world.get("broken", code="1 / 0")

@@ -121,6 +121,8 @@ def test_a_new_plugin_is_these_files(kind: Kind, tmp_path: Path) -> None:
     assert project["entry-points"] == {f"datarax.{group}": {"acme_new": f"acme_new:{target}"}}
     assert "datarax-core>=0.1,<0.2" in project["dependencies"]
     assert "license" not in project
+    packed = settings_of(folder)["tool"]["hatch"]["build"]["targets"]["sdist"]["only-include"]
+    assert {"acme_new", "tests", "example.yaml", example} <= set(packed)  # pyproject.toml and the tests name them
     assert folder.stat().st_mode == (folder / "tests").stat().st_mode
 
 

@@ -99,11 +99,12 @@ def test_a_plugin_for_another_core_is_never_imported(site: "Site") -> None:
 @pytest.mark.parametrize(
     ("code", "message", "cause"),
     [
-        ("1 / 0", r"failed to import acme_bad:Source: ZeroDivisionError: division by zero; this is a fault of acme-bad",
+        ("1 / 0", r"failed to import acme_bad:Source: ZeroDivisionError: division by zero, in .*, line 1; this is",
          ZeroDivisionError),
         ("import sys; sys.exit('no GPU')", r"failed to import acme_bad:Source: exited with 'no GPU'", SystemExit),
         ("raise SystemExit(3)", r"exited with 3", SystemExit),
-        ("x = 1", r"AttributeError: module 'acme_bad' has no attribute 'Source'", AttributeError),
+        ("import json\njson.loads('x')", r"\(char 0\), in .*acme_bad.*\.py, line 2;", ValueError),
+        ("x = 1", r"AttributeError: module 'acme_bad' has no attribute 'Source'; this", AttributeError),
         ("def", r"SyntaxError", SyntaxError),
         (None, r"ModuleNotFoundError: No module named 'acme_bad'", ModuleNotFoundError),
     ],
