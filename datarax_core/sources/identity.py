@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from datarax_core.config.addresses import scheme_of
-from datarax_core.config.base import FrozenConfig, LocalPath
+from datarax_core.config.base import FrozenConfig, LocalPath, LocalPattern
 from datarax_core.config.models import StructuralConfig
 from datarax_core.records.digests import class_name, digest_of
 from datarax_core.storage.range_reader import RangeReader
@@ -62,7 +62,10 @@ def config_entries(config: FrozenConfig) -> dict[str, Any]:
 
 
 def config_paths(config: FrozenConfig) -> list[str]:
-    """Return the values of fields of type ``LocalPath``, but those in ``may_differ``, of a config and the configs in it."""
+    """Return the values of fields that hold a ``LocalPath`` or ``LocalPattern``, of a config and the configs in it.
+
+    Those in ``may_differ`` are left out.
+    """
     left_out = _may_differ(type(config))
     paths: list[str] = []
     for name, value in _set_fields(config):
@@ -91,15 +94,15 @@ def _needs_data(field: Any) -> bool:
 
 
 def _holds_paths(annotation: Any) -> bool:
-    """Return whether an annotation contains ``LocalPath``, on its own or inside a union or a collection."""
-    if _is_local_path(annotation):
+    """Return whether an annotation contains ``LocalPath`` or ``LocalPattern``, on its own or inside a union or a collection."""
+    if _is_path(annotation):
         return True
     return any(_holds_paths(part) for part in get_args(annotation) if not isinstance(part, str | int))
 
 
-def _is_local_path(annotation: Any) -> bool:
+def _is_path(annotation: Any) -> bool:
     validators = {id(part) for part in getattr(annotation, "__metadata__", ())}
-    return validators >= {id(part) for part in LocalPath.__metadata__}  # type: ignore[attr-defined]  # of Annotated
+    return any(validators >= {id(part) for part in kind.__metadata__} for kind in (LocalPath, LocalPattern))  # type: ignore[attr-defined]
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -78,8 +78,8 @@ class SourceStates(OrderedAccess):
     def fingerprint(self) -> dict[str, Any]:
         """Return the facts that a restored state must match, as JSON: class, config, length, element spec, order and its key.
 
-        A source whose author does not write this method adds a sample of the files that its config names as ``LocalPath``, and
-        of sixteen records, which are read when the fingerprint is first asked for.
+        A source whose author does not write this method adds a sample of the files that its config names as ``LocalPath`` or
+        ``LocalPattern``, and of sixteen records, which are read when the fingerprint is first asked for.
 
         Called: when a state is saved or restored, and by the kit; on the thread that asks, never while a batch is read for
             one.

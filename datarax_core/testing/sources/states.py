@@ -176,7 +176,7 @@ class StatePromises:
             broken(
                 f"{subject.title} promises that its files may be moved, but refuses the state of a source of the same files in "
                 f"another folder: {cause}. Leave paths out of fingerprint(), and annotate the options that name files with "
-                "LocalPath"
+                "LocalPath or LocalPattern"
             )
         subject.require_served(few, other.get_batch(few), "a source of the same files in another folder", _REMEDY)
 

@@ -15,7 +15,7 @@ import pytest
 from flax import nnx
 
 from datarax_core import Pipeline
-from datarax_core.config import Count, LocalPath, SourceConfig
+from datarax_core.config import Count, LocalPath, LocalPattern, SourceConfig
 from datarax_core.errors import StateError
 from datarax_core.sources import DataSourceModule, StreamingSourceBase, from_sequence
 from datarax_memory import MemorySource, MemorySourceConfig
@@ -131,6 +131,11 @@ class FolderConfig(SourceConfig):
     paths: tuple[LocalPath, ...] = ()
 
 
+class PatternConfig(SourceConfig):
+    type: str = "pattern"
+    paths: tuple[LocalPattern, ...] = ()
+
+
 class Folder(StreamingSourceBase):
     def element_spec(self) -> Any:
         return {"x": jax.ShapeDtypeStruct((), np.int32)}
@@ -152,6 +157,19 @@ def test_folders_and_patterns_stand_for_their_files(tmp_path: Path) -> None:
     for config in (folder, pattern):
         with pytest.raises(StateError, match="content was"):
             Folder(config).set_state(state)
+
+
+def test_patterns_of_a_config_are_paths(tmp_path: Path) -> None:
+    """A state holds the content of the files in place of their paths, so that it fits the same files elsewhere."""
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text("a")
+    here, there = (Folder(PatternConfig(paths=(str(tmp_path / folder / "*.txt"),))) for folder in ("here", "there"))
+    state = here.get_state()
+    there.set_state(state)
+    (tmp_path / "there" / "a.txt").write_text("b")
+    with pytest.raises(StateError, match="content was"):
+        Folder(there.config).set_state(state)
 
 
 def test_a_state_of_another_list_is_refused() -> None:
