@@ -1,8 +1,10 @@
 """Config of a data file that is given in place of a config: the sources that open it, and the one that is taken."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from glob import has_magic
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +22,11 @@ BATCH_SIZE: Final = 128
 
 _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]+:/")
 """Beginning of an address, as a path keeps it."""
+
+_TABLES: Final = (".csv", ".tsv")
+_PICTURES: Final = (".jpg", ".jpeg", ".png")
+_DEPTH: Final = 3  # split/label/image
+_LISTED: Final = 1000  # entries of a folder that are looked at
 
 _OURS: Final = frozenset(row[2] for row in FIRST_PARTIES)
 
@@ -141,7 +148,36 @@ def _nobody(path: Path, registry: SourceRegistry, found: list[Answer]) -> str:
         return f"{message}; {_would(missing)}"
     names = ", ".join(one.name for one in found)
     asked = f" (asked: {names})" if names else ""
-    return f"{message}{asked}; write a config that names a source, see drx sources, or write one: drx new"
+    remedy = _advice(path) or "write a config that names a source, see drx sources, or write one: drx new"
+    return f"{message}{asked}; {remedy}"
+
+
+def _advice(path: Path) -> str:
+    """Return how records are read that no source opens by its path: pictures in folders, tables of text; "" for others."""
+    if path.suffix.lower() in _TABLES:
+        return (
+            "read tables of text by pandas or polars, and serve their columns by MemorySource of datarax-memory, or "
+            "write a source: drx new"
+        )
+    if path.is_dir() and any(found.suffix.lower() in _PICTURES for found in _first_files(path)):
+        return (
+            "pictures are read by {type: tfds, name: image_folder, data_dir: FOLDER, split: train} of datarax-tfds, from "
+            "FOLDER/train/LABEL/*.jpg or png"
+        )
+    return ""
+
+
+def _first_files(folder: Path) -> Iterator[Path]:
+    """Yield a file of a folder, of the first folder in it, and of the first one in that, if there are such files."""
+    for _ in range(_DEPTH):
+        try:
+            entries = sorted(islice((entry for entry in folder.iterdir() if not entry.name.startswith(".")), _LISTED))
+        except OSError:
+            return
+        yield from [entry for entry in entries if entry.is_file()][:1]
+        if not (folders := [entry for entry in entries if entry.is_dir()]):
+            return
+        folder = folders[0]
 
 
 def _would(missing: list[Known]) -> str:

@@ -187,7 +187,8 @@ def _pickled(source: DataSourceModule) -> bytes:
     except Exception as cause:  # noqa: BLE001 - a pickle may fail in any way
         broken(
             f"{source.title} promises to pickle, for worker processes, but pickling fails: {type(cause).__name__}: {cause}. "
-            "Leave files, locks and connections out of __getstate__, and open them when they are first needed"
+            "Keep files, locks and connections in an object of a class that derives from datarax_core.sources.HostState, which "
+            "a pickle makes anew, and open them when they are first needed"
         )
 
 

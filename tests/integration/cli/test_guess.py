@@ -279,6 +279,21 @@ def test_a_wrong_guess_does_not_keep_others_from_opening_the_file(site: "Site") 
 
 
 @pytest.mark.usefixtures("_asked_here")
+def test_pictures_and_tables_of_text_are_told_how_they_are_read(folder: Path) -> None:
+    (folder / "photos/train/cat").mkdir(parents=True)
+    (folder / "photos/train/cat/1.JPG").touch()
+    (folder / "people.csv").touch()
+    says = ": no installed source opens this "
+    for path in ("photos", "photos/train", "photos/train/cat"):
+        assert refused("peek", path).startswith(
+            f"{path}{says}folder; pictures are read by {{type: tfds, name: image_folder,"
+        )
+    assert refused("peek", "people.csv").startswith(
+        f"people.csv{says}file; read tables of text by pandas or polars, and"
+    )
+
+
+@pytest.mark.usefixtures("_asked_here")
 def test_what_no_source_can_open_is_refused_at_once(site: "Site", folder: Path) -> None:
     install(site, "acme_rows", "return print(open(path).read())")
     os.mkfifo(folder / "pipe.rows")
