@@ -21,6 +21,7 @@ class Verdicts:
         self.failed: dict[str, list[str]] = defaultdict(list)
         self.messages: dict[tuple[str, str], str] = {}
         self.ran: set[str] = set()
+        self.classes: set[str] = set()
         self._is_wanted = is_wanted
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
@@ -28,10 +29,17 @@ class Verdicts:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         cls, test = report.nodeid.split("::")[1:]
+        test = test.partition("[")[0]
         self.ran.add(test)
+        self.classes.add(cls)
         if report.failed:
             self.failed[cls].append(test)
             self.messages[cls, test] = report.longreprtext
+
+    @property
+    def all_messages(self) -> str:
+        """What all failed tests say, with their names."""
+        return "\n\n".join(f"{key}: {text}" for key, text in self.messages.items())
 
 
 PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
@@ -50,7 +58,7 @@ def docstrings_of(kit: type) -> dict[str, str]:
 
 
 def verdicts_of(module: ModuleType, classes: Iterable[str], is_wanted: Callable[[str, str], bool]) -> Verdicts:
-    """Run pytest on test classes of a module; ``is_wanted`` is asked for each class and test."""
+    """Run pytest on test classes of a module, on all if none is named; ``is_wanted`` is asked for each class and test."""
     verdicts = Verdicts(is_wanted)
     options = [
         "-q",
@@ -64,5 +72,6 @@ def verdicts_of(module: ModuleType, classes: Iterable[str], is_wanted: Callable[
         os.devnull,
     ]
     unused = [part for name in _UNUSED for part in ("-p", f"no:{name}")]
-    pytest.main([*(f"{module.__file__}::{name}" for name in classes), *options, *unused], plugins=[verdicts])
+    places = [f"{module.__file__}::{name}" for name in classes] or [str(module.__file__)]
+    pytest.main([*places, *options, *unused], plugins=[verdicts])
     return verdicts

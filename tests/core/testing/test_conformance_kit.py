@@ -2,8 +2,6 @@
 
 import inspect
 import os
-import re
-from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,14 +9,13 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from kit_runs import Verdicts, docstrings_of, said_on_the_page, verdicts_of
 from kit_sources import broken_life, broken_order, broken_records, healthy
 from kit_sources import conformances as made
 
 from datarax_core import SourceRegistry
 from datarax_core.testing import Shows, SourceConformance
 from datarax_core.testing.sources.subject import Subject
-
-PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
 
 CAUGHT_BY = {
     "test_it_is_built_from_its_config": [broken_records.Unbuildable],
@@ -118,49 +115,21 @@ SLOW = {
 """Run only for the sources that break these promises, and for those that keep all."""
 
 
-class Recorder:
-    """A pytest plugin that leaves out slow tests without a use, and records the failures."""
-
-    def __init__(self) -> None:
-        self.failed: dict[str, set[str]] = defaultdict(set)
-        self.messages: dict[tuple[str, str], str] = {}
-        self.ran: set[str] = set()
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [item for item in items if self._is_useful(item)]
-
-    def _is_useful(self, item: Any) -> bool:
-        source, test = item.cls.source_class, item.originalname
-        wanted = expected_of(source)
-        return test not in SLOW or not wanted or test in wanted
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        source, test = report.nodeid.split("::")[1:]
-        name = test.partition("[")[0]
-        self.ran.add(name)
-        if report.failed:
-            self.failed[source].add(name)
-            self.messages[source, name] = report.longreprtext
+SHARED = {"test_worker_processes_serve_its_order": {healthy.Healthy, healthy.TextInShards, healthy.HealthyFile}}
+"""Tests that cost most and hardly differ between right sources, with those that they run for."""
 
 
-def verdicts_of(sources: set[type[Any]]) -> Recorder:
-    """Run pytest on the test classes of sources, in this process, and return the failures."""
-    recorder = Recorder()
-    unused = [f"no:{name}" for name in ("cacheprovider", "faulthandler", "hypothesispytest", "xdist")]
-    options = [
-        "-q",
-        "--no-header",
-        "--no-summary",
-        "--tb=short",
-        "--import-mode=importlib",
-        "-W",
-        "error",
-        "-c",
-        os.devnull,
-    ]
-    classes = [f"{made.__file__}::Test{source.__name__}" for source in made.CONFORMANCES if source in sources]
-    pytest.main([*classes, *options, *(part for name in unused for part in ("-p", name))], plugins=[recorder])
-    return recorder
+def verdicts_for(sources: set[type[Any]]) -> Verdicts:
+    """Run the kit on sources, in this process, without slow tests that have no use."""
+    named = {f"Test{source.__name__}": source for source in made.CONFORMANCES if source in sources}
+
+    def is_wanted(cls: str, test: str) -> bool:
+        wanted = expected_of(named[cls])
+        if wanted:
+            return test not in SLOW or test in wanted
+        return named[cls] in SHARED.get(test, sources)
+
+    return verdicts_of(made, named, is_wanted)
 
 
 def expected_of(source: type[Any]) -> set[str]:
@@ -186,10 +155,7 @@ def test_every_promise_has_a_source_that_breaks_it() -> None:
 
 
 def test_the_page_of_the_kit_has_the_docstring_of_each_test() -> None:
-    section = PAGE.read_text(encoding="utf-8").partition("\n## The promises\n")[2].partition("\n## ")[0]
-    said = dict(re.findall(r"^- `(test_\w+)`: (.*)$", section, re.MULTILINE))
-    tests = inspect.getmembers(SourceConformance, lambda value: getattr(value, "__name__", "").startswith("test_"))
-    assert said == {name: inspect.getdoc(test).splitlines()[0] for name, test in tests}
+    assert said_on_the_page("## The promises") == docstrings_of(SourceConformance)
 
 
 @pytest.mark.parametrize("group", [broken_records, broken_order, broken_life, healthy])
@@ -201,9 +167,9 @@ def test_each_broken_source_fails_the_tests_of_its_promise_and_no_others(group: 
         for source in made.CONFORMANCES
         if source in getattr(group, "CONFORMANCES", set(made.CONFORMANCES) - broken)
     }
-    verdicts = verdicts_of(sources)
+    verdicts = verdicts_for(sources)
     expected = {f"Test{source.__name__}": expected_of(source) for source in sources}
-    found = {name: verdicts.failed[name] for name in expected}
+    found = {name: set(verdicts.failed[name]) for name in expected}
     surprises = {key: text for key, text in verdicts.messages.items() if key[1] not in expected[key[0]]}
     assert found == expected, "\n\n".join(f"{key}: {text}" for key, text in surprises.items())
     assert verdicts.ran
