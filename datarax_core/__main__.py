@@ -1,7 +1,9 @@
 """The ``drx`` command, also as ``python -m datarax_core``."""
 
+import atexit
 import os
 import sys
+from contextlib import suppress
 
 
 def main() -> None:
@@ -14,6 +16,17 @@ def main() -> None:
         app(prog_name="drx")
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        atexit.register(_end_output)  # the last to be registered, and so the first to be called
+
+
+def _end_output() -> None:
+    """Send what plugins print at the end of the process to stderr: stdout has what the command printed, and may be JSON."""
+    with suppress(OSError, ValueError):  # closed, or its reader has ended
+        if sys.stdout is not None and sys.stderr is not None:
+            sys.stdout.flush()
+            sys.stdout = sys.stderr
+            os.dup2(2, 1)
 
 
 if __name__ == "__main__":

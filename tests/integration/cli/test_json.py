@@ -32,6 +32,19 @@ def shown(*args: str) -> dict[str, Any]:
     return value
 
 
+def test_what_a_plugin_prints_at_any_time_is_not_in_the_output(tmp_path: Path) -> None:
+    (tmp_path / "acme_noise.py").write_text(
+        "import atexit, os, sys\n"
+        "from datarax_core import Stage\n\n"
+        "def noise():\n    print('noise')\n    os.write(1, b'noise')\n    os.system('echo noise')\n\n"
+        "noise()\natexit.register(noise)\n\n"
+        "class Quiet(Stage):\n    type: str = 'acme_quiet'\n    def __call__(self, batch):\n        return batch\n"
+    )
+    done = run(DRX, "--plugin", "acme_noise.py", "stages", "--json", cwd=tmp_path)
+    assert "acme_quiet" in {stage["name"] for stage in json.loads(done.stdout)}
+    assert done.stderr.count("noise") == 6
+
+
 def test_a_plan_is_counts_and_the_printed_text(config: Path) -> None:
     assert shown("plan", str(config)) == {
         "config": str(config),
