@@ -23,9 +23,10 @@ from datarax_core._cli.traps import Advice, advice
 from datarax_core._cli.trials.kits import Tried, require_kits, tried
 from datarax_core.background import usable_cores
 from datarax_core.config.files import SUFFIXES
-from datarax_core.errors import ConfigError
+from datarax_core.errors import ConfigError, PluginNotFoundError
 from datarax_core.extensions.catalog import Catalog, EntryPointGroup
 from datarax_core.extensions.damage import damages
+from datarax_core.extensions.discovery import GROUPS
 from datarax_core.extensions.known import homes
 from datarax_core.extensions.loading import STRICT_VARIABLE
 
@@ -124,9 +125,29 @@ def _named(name: str, plugins: list[Finding]) -> list[Finding]:
         plugin for plugin in plugins if plugin.place and Path(plugin.distribution).absolute() == Path(name).absolute()
     ]
     if not chosen:
+        _require_plugin_of(name)
         names = sorted({plugin.name for plugin in plugins})
         raise Catalog(EntryPointGroup(name="", noun="plugin", example="", first_party=homes())).unknown(name, names)
     return chosen
+
+
+def _require_plugin_of(name: str) -> None:
+    """Raise if ``name`` is an installed distribution, in which no plugin was found.
+
+    Raises:
+        PluginNotFoundError: Says why, as far as its metadata tell it.
+    """
+    try:
+        found = metadata.distribution(name)
+        damaged = damages([found])
+    except (metadata.PackageNotFoundError, ValueError):  # no name of a distribution, or nothing of it can be read
+        return
+    why = "; ".join(damaged) or f"it has no entry point in {', '.join(GROUPS)}"
+    raise PluginNotFoundError(
+        "plugin",
+        name,
+        f"{name} {found.version} is installed, and has no plugin: {why}; correct its pyproject.toml, and install it again",
+    )
 
 
 def _versions() -> dict[str, str]:

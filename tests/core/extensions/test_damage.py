@@ -122,3 +122,11 @@ def test_drx_check_tells_of_damage_and_of_words_that_disable_nothing(
     assert "problem: DATARAX_DISABLE_PLUGINS names 'al', which " in done.stdout
     assert "problem: acme-less: its entry points cannot be read: '= acme_less:Source' is no line of" in done.stdout
     assert "problem: acme_off has entry points in the group 'datarax.stage', which nothing reads" in done.stdout
+    monkeypatch.delenv("DATARAX_DISABLE_PLUGINS")
+    site.install("acme-none", {"a": "acme_none:A"}, group="acme.things")
+    for name, why in {
+        "acme-off": "acme_off has entry points in",
+        "acme-none": "it has no entry point in datarax.sou",
+    }.items():
+        done = CliRunner().invoke(app, ["check", name], prog_name="drx")
+        assert f"{name} 1.0 is installed, and has no plugin: {why}" in (done.stderr or str(done.exception))
