@@ -229,10 +229,6 @@ class Cursor(nnx.Module):
         words[7:] = (_FORMAT, size, *_low_and_high(length), definition)
         run.write(words)
 
-    def renew(self) -> None:
-        """Give this clone of a cursor a run of its own; `DataraxModule.clone` does so by itself."""
-        self._run = self._run.renewed()
-
     # -- inside ---------------------------------------------------------------------------------------------------------
 
     def _current(self) -> "RunState":

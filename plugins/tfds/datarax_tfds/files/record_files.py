@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from datarax_core.errors import RecordError
 from datarax_core.record_files import ReadError
 from datarax_core.sources import FileTable
 from datarax_tfds.splits import FileFormat, FilePart
@@ -86,10 +85,6 @@ class RecordFiles:
             raise self._table.record_error(error.record, problem, error.reason, title=self._title) from (
                 error.__cause__ or error
             )
-
-    def undecodable(self, index: int, reason: str) -> RecordError:
-        """Return the error of a record that was read, but cannot be decoded."""
-        return self._table.record_error(index, f"cannot be decoded: {reason}", reason, title=self._title)
 
     def place(self, index: int) -> tuple[str, int]:
         """Return (path, row in that file) of a record."""
