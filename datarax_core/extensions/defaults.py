@@ -1,6 +1,7 @@
 """Objects that a process has by default, such as its registries: made when first asked for, and set aside by tests."""
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar, cast
@@ -8,6 +9,9 @@ from typing import Any, Final, TypeVar, cast
 T = TypeVar("T")
 
 _made: Final[dict[Callable[[], Any], Any]] = {}
+
+_making: Final = threading.local()
+"""``inside``: what a thread has made since it began to make an object; None or absent if it makes none."""
 
 
 def made_once(make: Callable[[], T]) -> Callable[[], T]:
@@ -20,17 +24,22 @@ def made_once(make: Callable[[], T]) -> Callable[[], T]:
     @functools.wraps(make)
     def default() -> T:
         if make not in _made:
-            before = set(_made)
+            outer: list[Callable[[], Any]] | None = getattr(_making, "inside", None)
+            inside = _making.inside = list[Callable[[], Any]]()
             try:
                 made = make()
             except BaseException:
-                for other in _made.keys() - before:
-                    del _made[other]
+                for other in inside:
+                    _made.pop(other, None)
                 raise
-            if make in _made:
+            finally:
+                _making.inside = outer
+            if make in inside:
                 cast("Any", _made[make]).read_again()
             else:
-                _made[make] = made
+                _made.setdefault(make, made)  # another thread may have been faster
+            if outer is not None:
+                outer += [*inside, make]
         return cast("T", _made[make])
 
     return default

@@ -119,14 +119,21 @@ class Environment:
         return cls(installed())
 
     @classmethod
-    def isolated(cls, only: Sequence[str] | None, added: Sequence[Sequence[Any]]) -> Self:
+    def isolated(
+        cls, only: Sequence[str] | None, added: Sequence[Sequence[Any]], hidden: Sequence[Sequence[str]] = ()
+    ) -> Self:
         """Return core, the distributions ``only``, and added plugins: group, name, distribution, version, target, requires.
 
-        If ``only`` is None, all distributions count.
+        If ``only`` is None, all distributions count. Of ``hidden`` plugins, which only the process of the test has, name and
+        origin are told.
         """
         made = cls(installed(), None if only is None else {CORE, *only})
         for group, name, dist, version, target, requires in added:
             made.add(group, Installed(name, dist, version, target, tuple(requires)), _TO_IMPORT)
+        for name, origin in hidden:
+            what = "is an object, or a class that is defined in a function, which only the test's process has"
+            error = PluginLoadError("plugin", name, f"{name!r} ({origin}) {what}; define it at the top of a module")
+            made.faults.append(Fault(origin, name, error, (name,)))
         return made
 
     def entries(self, group: str) -> list[Installed]:

@@ -154,10 +154,13 @@ class Plugins:
             for group, entry in self._added
             if _is_importable(entry)
         ]
+        hidden = [(entry.name, entry.origin) for _, entry in self._added if not _is_importable(entry)]
         if not self._beside_installed:
-            return {"only": sorted(self._allowed), "added": added}
-        outer = {"only": None, "added": []} if self._outer is None else self._outer._told()  # noqa: SLF001 - of its own class
-        return {"only": outer["only"], "added": [*outer["added"], *added]}
+            return {"only": sorted(self._allowed), "added": added, "hidden": hidden}
+        outer: dict[str, Any] = {"only": None, "added": [], "hidden": []}
+        if self._outer is not None:
+            outer = self._outer._told()  # noqa: SLF001 - of its own class
+        return {"only": outer["only"], "added": [*outer["added"], *added], "hidden": [*outer["hidden"], *hidden]}
 
 
 def _plugins_of(plugin: object) -> list[_Plugin]:

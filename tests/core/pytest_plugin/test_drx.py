@@ -117,6 +117,11 @@ def test_a_process_sees_them_too_if_it_can_import_them(plugins: Plugins, drx: Dr
     )
     with pytest.raises(ValueError, match=message):
         drx("plugins", process=True)
+    checked = drx("check", "local", "--json").json()["plugins"]  # a command in this process, which starts others
+    said = (
+        "'local' (acme-local 1.0) is an object, or a class that is defined in a function, which only the test's process"
+    )
+    assert said in checked[0]["problem"]
 
 
 @pytest.mark.usefixtures("tiny_source")
