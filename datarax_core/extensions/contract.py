@@ -80,7 +80,7 @@ def config_plugin_problems(loaded: object, base: Any, name: str | None, methods:
 
 
 def type_problems(config: Any, name: str | None) -> Iterator[str]:
-    """Yield the problem of a config class whose ``type`` has no default, or another default than the entry point's name."""
+    """Yield the problem of a config class whose ``type`` has no default, or another one than the name that it is registered by."""
     if not config.__pydantic_complete__:
         yield from _annotation_problems(config)
         return
@@ -90,7 +90,7 @@ def type_problems(config: Any, name: str | None) -> Iterator[str]:
     if not isinstance(default, str) or not default:
         yield f"{config.__name__}.type has no default; {remedy}"
     elif name is not None and default != name:
-        yield f"{config.__name__}.type defaults to {default!r}, but the entry point is named {name!r}; {remedy}"
+        yield f"{config.__name__}.type defaults to {default!r}, but it is registered by the name {name!r}; {remedy}"
 
 
 def _annotation_problems(config: Any) -> Iterator[str]:

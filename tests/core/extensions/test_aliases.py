@@ -110,7 +110,7 @@ def test_a_second_name_for_another_object_is_no_alias(site: "Site") -> None:
     code = RENAMED + "\n    class Other(Source): pass\n"
     site.install("acme-named", NAMES | {"acme_other": "acme_named:Other"}, code=code)
     with pytest.raises(
-        PluginContractError, match=r"Config\.type defaults to 'acme_new', but the entry point is named 'acme_o"
+        PluginContractError, match=r"Config\.type defaults to 'acme_new', but it is registered by the name 'acme_o"
     ):
         SourceRegistry.from_environment().get("acme_other")
 

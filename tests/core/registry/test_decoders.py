@@ -172,7 +172,10 @@ def test_a_first_party_name_belongs_to_its_distribution(site: "Site") -> None:
     [
         ("Made = 3", "it is int 3, not a class; name the decoder class instead"),
         ("class Made: pass", r"it does not derive from Decoder; write `class Made\(Decoder\):`"),
-        (WORKING.replace('"acme"', '"other"'), "Made.type defaults to 'other', but the entry point is named 'acme'"),
+        (
+            WORKING.replace('"acme"', '"other"'),
+            "Made.type defaults to 'other', but it is registered by the name 'acme'",
+        ),
         (WORKING.replace(' = "acme"', ""), "Made.type has no default; write `type: Literal"),
         (WORKING.replace("decode_record", "decode_recrod"), r"it defines neither decode_record\(\) nor decode\(\)"),
     ],

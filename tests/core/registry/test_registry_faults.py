@@ -158,7 +158,7 @@ CONFIG = "class C(SourceConfig):\n    type: str = 'acme_odd'\n"
         ("class C(SourceConfig): pass\nclass Source(DataSourceModule): config_class = C",
          r"""C\.type has no default; write `type: Literal\["acme_odd"\] = "acme_odd"` in it$"""),
         (CONFIG.replace("acme_odd", "other") + "class Source(DataSourceModule): config_class = C",
-         r"C\.type defaults to 'other', but the entry point is named 'acme_odd'; write `type: Literal"),
+         r"C\.type defaults to 'other', but it is registered by the name 'acme_odd'; write `type: Literal"),
         (CONFIG + "class Source:\n    config_class = C\n    @classmethod\n    def from_config(cls, config, build): pass",
          r"it does not derive from DataSourceModule; write `class Source\(DataSourceModule\):`$"),
         (CONFIG + "class Source:\n    config_class = C",

@@ -126,7 +126,10 @@ def test_a_plugin_cannot_take_a_name_of_core(site: "Site") -> None:
     [
         ("Made = 3", "it is int 3, not a class; name the stage class instead"),
         ("class Made: pass", r"it does not derive from Stage; write `class Made\(Stage\):`"),
-        (WORKING.replace('"acme"', '"other"'), "Made.type defaults to 'other', but the entry point is named 'acme'"),
+        (
+            WORKING.replace('"acme"', '"other"'),
+            "Made.type defaults to 'other', but it is registered by the name 'acme'",
+        ),
         (WORKING.replace(' = "acme"', ""), "Made.type has no default; write `type: Literal"),
         (WORKING.replace("__call__", "call"), r"it defines neither __call__\(\) nor build\(\); write one of them"),
     ],
