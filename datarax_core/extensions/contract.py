@@ -80,7 +80,7 @@ def config_plugin_problems(loaded: object, base: Any, name: str | None, methods:
 
 
 def type_problems(config: Any, name: str | None) -> Iterator[str]:
-    """Yield the problem of a config class whose ``type`` has no default, or another one than the name that it is registered by."""
+    """Yield the problem of a config class whose ``type`` has no default, or another one than its registered name."""
     if not config.__pydantic_complete__:
         yield from _annotation_problems(config)
         return

@@ -94,7 +94,7 @@ def test_it_is_imported_when_its_name_is_first_used(module: str, capsys: pytest.
             "has no attribute 'Cuont'; correct what register_lazily was given, or that",
         ),
         ("acme_lazy:Halve", PluginContractError, "is no source: it does not derive from DataSourceModule"),
-        ("acme_lazy:Count", PluginContractError, "CountConfig.type defaults to 'count', but it is registered by the name 'number'"),
+        ("acme_lazy:Count", PluginContractError, "type defaults to 'count', but it is registered by the name 'number'"),
     ],
 )
 def test_what_it_names_is_checked_then_and_again(
