@@ -212,6 +212,8 @@ class Damages:
                 with _cpu_limit(_OF_ALL_CALLS * self.most_seconds):
                     verdict = self._verdict(number, content, right)
                 yield verdict
+                if verdict.wrong:  # the simplest damage that is; what follows may take as long, or as much memory
+                    return
         finally:
             tracemalloc.stop()
 

@@ -135,7 +135,10 @@ class ServedRun:
     """
 
     def __init__(self, registry: SourceRegistry, records: Batch) -> None:
-        self.registry, self.records = registry, records
+        self.registry = registry
+        self.records = jax.tree.map(
+            lambda column: column.copy(), records
+        )  # a plugin that writes to them spoils this run only
         self.calls: list[Call] = []
         self.batches: dict[str, list[Batch]] = {}
         self.source: DataSourceModule | None = None

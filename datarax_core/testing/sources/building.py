@@ -1,5 +1,8 @@
 """Promise of every source: its config is valid, and the source is built from it."""
 
+from collections.abc import Iterator, Mapping
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -7,7 +10,7 @@ import jax
 from datarax_core.errors import SpecError
 from datarax_core.records.spec import split_host_fields
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.testing.checks import broken, require
+from datarax_core.testing.checks import broken, not_claimed, require
 
 from .subject import Subject
 
@@ -47,3 +50,32 @@ class BuildPromises:
             broken(
                 f"{subject.title} promises records that a pipeline can serve, but its element_spec() is refused: {refused}"
             )
+
+    def test_what_it_guesses_is_a_config(self, subject: Subject) -> None:
+        """``guess`` returns None, or fields of a config that opens the path; it raises nothing, whatever the path is."""
+        kind = type(subject.source)
+        if getattr(kind.guess, "__func__", None) is getattr(DataSourceModule.guess, "__func__", None):
+            not_claimed(f"{subject.title} opens no file by its path alone: it has no guess()")
+        given = [path for path in _paths(subject.fields) if Path(path).exists()]
+        foreign = subject.folder / "no such kind.of-file"
+        foreign.write_bytes(bytes(range(256)))
+        for path in (*given, str(foreign), str(subject.folder / "missing"), str(subject.folder), ""):
+            try:
+                guessed = kind.guess(path)
+                if guessed is not None:
+                    subject.validated({"type": subject.config.type, **guessed})
+            except Exception as cause:  # noqa: BLE001 - an author's code may raise anything
+                broken(
+                    f"{subject.title} promises that guess() returns fields of a config, without its type, or None, but of the "
+                    f"path {path!r} {type(cause).__name__}: {cause}. Return None for all paths that it does not open"
+                )
+
+
+def _paths(value: Any) -> Iterator[str]:
+    """Yield the texts in the fields of a config that may be paths."""
+    if isinstance(value, str | PathLike):
+        yield fspath(value)
+    elif isinstance(value, Mapping):
+        yield from (path for name, each in value.items() if name != "type" for path in _paths(each))
+    elif isinstance(value, list | tuple):
+        yield from (path for each in value for path in _paths(each))

@@ -79,6 +79,7 @@ _READ_TOO: Final = dict.fromkeys(
 """The promises about the order that build on the records, too."""
 
 _ON_OTHERS: Final = {
+    "test_what_it_guesses_is_a_config": _BUILT,
     "test_every_option_is_refused_or_has_an_effect": _SERVED,
     "test_get_batch_at_is_stateless": ("test_get_batch_serves_its_order",),
     **dict.fromkeys(

@@ -107,10 +107,10 @@ class HostPromises:
             )
             wanted = Counter(_contents(subject.build().get_batch(subject.length or sum(lengths))))
             require(
-                not seen - wanted and len(set(lengths)) == 1 and seen.total() > (subject.length or 0) - len(hosts),
+                seen == wanted and len(set(lengths)) == 1,
                 f"{subject.title} promises {len(hosts)} hosts disjoint parts of one length that make up an epoch, but the "
-                f"parts have {lengths} records, and {(seen - wanted).total()} of these are elsewhere too, or in no epoch; "
-                f"{remedy}",
+                f"parts have {lengths} records, {(seen - wanted).total()} of these are elsewhere too, or in no epoch, and "
+                f"{(wanted - seen).total()} records are in no part; {remedy}, and return None if there is no equal division",
             )
         elif subject.num_compared < subject.wanted:  # an epoch that ends, and so can be read as a whole
             parts = [

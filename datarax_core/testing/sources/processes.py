@@ -16,7 +16,7 @@ import pytest
 
 from datarax_core.records.spec import Batch
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.testing.checks import BATCH, batches, broken, difference, joined, not_claimed, require
+from datarax_core.testing.checks import BATCH, batches, broken, difference, joined, not_claimed, require, shown
 from datarax_core.testing.running import switching_often
 
 from .subject import Subject
@@ -113,8 +113,21 @@ class ProcessPromises:
                 f"{subject.title} promises to be read by a process that received it as a pickle, but reading fails there: "
                 f"{type(cause).__name__}: {cause}. Include everything that is needed to open the data in the pickle"
             )
+        found, fingerprint = found
         subject.require_served(
             0, found, "a spawned process", "Include everything that is needed to open the data in the pickle"
+        )
+        own = _fingerprint(subject.build())
+        differing = [
+            f"{name!r} is {shown(own.get(name), 80)} here and {shown(fingerprint.get(name), 80)} there"
+            for name in {**own, **fingerprint}
+            if own.get(name) != fingerprint.get(name)
+        ]
+        require(
+            not differing,
+            f"{subject.title} promises a fingerprint() that is the same in every process, since states are restored in others, "
+            f"but {', and '.join(differing)}. "
+            "Use hashlib in place of hash(), sort what comes from sets, and leave out times and ids",
         )
 
     @pytest.fixture
@@ -196,9 +209,18 @@ def _read(source: DataSourceModule, size: int) -> Batch:
     return joined(batches(source, size))
 
 
-def _read_a_pickle(content: bytes, size: int) -> Batch:
-    """Return the first records of a pickled source; runs in the other process."""
-    return _read(pickle.loads(content), size)  # noqa: S301 - made by the test
+def _read_a_pickle(content: bytes, size: int) -> tuple[Batch, dict[str, Any]]:
+    """Return the first records of a pickled source, and its fingerprint; runs in the other process."""
+    source = pickle.loads(content)  # noqa: S301 - made by the test
+    return _read(source, size), _fingerprint(source)
+
+
+def _fingerprint(source: DataSourceModule) -> dict[str, Any]:
+    """Return the fingerprint as it is saved; nothing of a source without states."""
+    if not source.capabilities.resumable:
+        return {}
+    fingerprint: dict[str, Any] = json.loads(json.dumps(source.fingerprint()))
+    return fingerprint
 
 
 def _refusing(attempts: list[str], real: Any) -> Any:

@@ -63,13 +63,21 @@ class RecordPromises:
             "a loop": lambda: len(list(iter(subject.build()))),
             "a pipeline": lambda: sum(rows_of(batch) for batch in Pipeline(source=subject.build(), batch_size=BATCH)),
         }
+        if subject.length <= _MOST_READ:
+            source = subject.build()
+            ways |= {f"a loop over epoch {epoch}": lambda: len(list(iter(source))) for epoch in range(3)}
         for way, read in ways.items():
             try:
                 found = read()
             except Exception as cause:  # noqa: BLE001 - the base class raises; an author's stream may raise anything
                 broken(
                     f"{subject.title} promises epochs of {subject.length} records by len(), but {way} fails: "
-                    f"{type(cause).__name__}: {cause}; {remedy}"
+                    f"{type(cause).__name__}: {cause}; "
+                    + (
+                        remedy
+                        if "element_spec()" not in str(cause)
+                        else "correct the spec, or convert the records to it"
+                    )
                 )
             require(
                 found == subject.length,
@@ -127,16 +135,31 @@ class RecordPromises:
         """``get_records(indices)`` has a row for each index, in the order of the indices, also if an index comes twice."""
         subject.require_indexed()
         indices = _spread(subject)
-        whole = subject.source.get_records(indices)
-        backwards = np.arange(len(indices))[::-1]
-        twice = np.repeat(np.arange(min(3, len(indices))), 3)
-        for rows in (backwards, twice, backwards[:1]):
-            text = subject.difference(part(whole, rows), subject.source.get_records(indices[rows]))
+        whole = subject.source.get_records(indices.copy())
+        few, backwards = np.arange(min(3, len(indices))), np.arange(len(indices))[::-1]
+        for rows in (few[[-1, 0, -1]], np.repeat(few, 3), backwards[:1], backwards):
+            given = indices[rows]
+            text = subject.difference(part(whole, rows), subject.source.get_records(given))
+            require(
+                (given == indices[rows]).all(),
+                f"{subject.title} promises to leave the indices alone that get_records() is called with, but of "
+                f"{shown(indices[rows].tolist(), 80)} it made {shown(given.tolist(), 80)}. Sort a copy of them",
+            )
             require(
                 not text,
                 f"{subject.title} promises a row for each index, in the order of the indices, but for record indices "
                 f"{shown(indices[rows].tolist(), 80)} get_records() returned other rows than for the sorted indices: {text}. "
                 "Return a row for every index that is passed",
+            )
+        given = indices[few]
+        for row in (*few, *few[::-1]):  # one array, as a caller that reuses its memory has it
+            given[:] = indices[row]
+            text = subject.difference(part(whole, np.repeat(row, len(few))), subject.source.get_records(given))
+            require(
+                not text,
+                f"{subject.title} promises records that depend on the indices only, but of an array that was changed since the "
+                f"call before, to {shown(given.tolist(), 80)}, get_records() returned other rows: {text}. Keep records by "
+                "their index, not by the id() of an object, and keep no array that was passed",
             )
 
     def test_a_record_by_itself_is_its_row_of_a_batch(self, subject: Subject) -> None:

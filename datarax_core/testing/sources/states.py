@@ -11,6 +11,7 @@ from typing import Any, Final
 from flax import nnx
 
 from datarax_core.pipeline.pipeline import Pipeline
+from datarax_core.records.spec import describe
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.views.view import SourceView
 from datarax_core.testing.checks import BATCH, broken, difference, joined, not_claimed, require, rows_of, shown
@@ -191,6 +192,13 @@ class StatePromises:
             twin = source.copy()
         except Exception as cause:  # noqa: BLE001 - an author's constructor may raise anything
             broken(f"{subject.title} promises a copy(), but it fails: {type(cause).__name__}: {cause}. {remedy}")
+        require(
+            twin.epoch_length == source.epoch_length
+            and describe(twin.element_spec()) == describe(source.element_spec()),
+            f"{subject.title} promises a copy() over the same records, but it has {twin.epoch_length} of "
+            f"{describe(twin.element_spec())}, where {source.epoch_length} of {describe(source.element_spec())} are expected. "
+            f"{remedy}",
+        )
         subject.require_served(0, twin.get_batch(_SMALL), "a copy()", remedy)
 
     def test_reset_starts_over(self, subject: Subject) -> None:

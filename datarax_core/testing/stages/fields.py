@@ -13,7 +13,7 @@ from datarax_core.records.intake import completed, stored_fields
 from datarax_core.records.spec import Batch, named_fields, spec_of, split_host_fields
 from datarax_core.stages.apply import apply_stages
 from datarax_core.stages.split_modules import SplitModules
-from datarax_core.testing.checks import broken, not_claimed, require
+from datarax_core.testing.checks import broken, difference, not_claimed, part, require, shown
 
 from .programs import DeviceSubject, Program
 
@@ -47,6 +47,13 @@ class FieldPromises:
                 len(column) == subject.size,
                 f"{subject.title} promises a row for each record, but host_fields() makes {len(column)} rows in field {name!r} "
                 f"for {subject.size} records; keep all rows, in their order",
+            )
+        for rows in (np.arange(1), np.arange(subject.size)[::-1]):
+            text = difference(part(made, rows), subject.built.host_fields(part(columns, rows)))
+            require(
+                not text,
+                f"{subject.title} promises to leave host fields at their records, but of records {shown(rows.tolist(), 60)} "
+                f"alone host_fields() makes other rows: {text}; keep all rows, in their order",
             )
 
     def test_before_narrowing_says_what_it_uses(self, subject: DeviceSubject) -> None:

@@ -19,6 +19,7 @@ from datarax_core.testing.sources.subject import Subject
 
 CAUGHT_BY = {
     "test_it_is_built_from_its_config": [broken_records.Unbuildable],
+    "test_what_it_guesses_is_a_config": [broken_records.GuessesAForeignOption],
     "test_numbers_and_flags_are_strict": [broken_records.Lenient],
     "test_a_foreign_file_is_named": [broken_records.NamesNoFile],
     "test_each_serving_has_an_id_of_its_own": [broken_order.AlikeTwice],

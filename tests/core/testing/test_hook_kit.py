@@ -91,6 +91,13 @@ def test_records_of_the_author_are_served(tmp_path: Path) -> None:
     assert HookSubject(Author(), tmp_path).run.batches["loop"][1]["y"].tolist() == [5.0, 1.0, 2.0, 3.0]
 
 
+def test_a_plugin_that_writes_to_records_spoils_no_other_run() -> None:
+    for _ in range(2):
+        with hooks_alone(RECORDS) as run:
+            assert run.records["name"][0] == "record 0"
+            run.records["name"][0] = "hidden"
+
+
 def test_other_plugins_of_the_process_are_left_out_and_come_back() -> None:
     heard: list[str] = []
     other = SimpleNamespace(datarax_pipeline_opened=hookimpl(lambda: heard.append("other")))  # type: ignore[type-var]

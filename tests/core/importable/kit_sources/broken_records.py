@@ -262,6 +262,14 @@ class Modest(Healthy):
     """Serves every record once an epoch, and its author declares that it does not."""
 
 
+class GuessesAForeignOption(Healthy):
+    """Says of every path that it opens it, by an option that it does not have."""
+
+    @classmethod
+    def guess(cls, path: str) -> dict[str, Any]:
+        return {"folder": path}
+
+
 class ModestConformance(Conformance):
     every_record_once = False
 
@@ -280,6 +288,7 @@ CONFORMANCES: Mapping[type[Any], type[Conformance]] = {
     Reusing: Conformance,
     ReusingASize: Conformance,
     Unbuildable: Conformance,
+    GuessesAForeignOption: Conformance,
     Lenient: Conformance,
     NamesNoFile: FileConformance,
     Wrapping: Conformance,

@@ -205,7 +205,9 @@ class InParts(HealthyStream):
         super().__init__(config, rngs=rngs, name=name)
         self.part, self.num_parts = part, num_parts
 
-    def process_part(self, part: int, num_parts: int) -> Self:
+    def process_part(self, part: int, num_parts: int) -> Self | None:
+        if len(self) % num_parts:
+            return None
         return type(self)(self.config, part=part, num_parts=num_parts)
 
     def __len__(self) -> int:

@@ -228,6 +228,58 @@ class MovedByItsCopies(Images):
 # -- of files ---------------------------------------------------------------------------------------------------------------
 
 
+@breaks("test_a_batch_is_its_records_in_the_order_asked_for")
+class SortsWhatComesTwice(Images):
+    def get_records(self, indices: Any) -> Any:
+        return super().get_records(
+            indices if len(set(np.asarray(indices).tolist())) == len(indices) else np.sort(indices)
+        )
+
+
+@breaks("test_a_batch_is_its_records_in_the_order_asked_for")
+class SortsTheIndicesItIsGiven(Images):
+    def get_records(self, indices: Any) -> Any:
+        batch = super().get_records(indices)
+        np.asarray(indices).sort()
+        return batch
+
+
+@breaks("test_a_batch_is_its_records_in_the_order_asked_for")
+class KeepsBatchesByObject(Images):
+    """Keeps the last batch of an array, which the caller may write to."""
+
+    def __init__(self, config: Any, *, rngs: Any = None, name: str | None = None) -> None:
+        super().__init__(config, rngs=rngs, name=name)
+        self.last = Held((None, None))
+
+    def get_records(self, indices: Any) -> Any:
+        if self.last.value[0] is not indices:
+            self.last.value = indices, super().get_records(indices)
+        return self.last.value[1]
+
+
+@breaks("test_it_is_read_by_a_spawned_process")
+class HashesText(Images):
+    def fingerprint(self) -> dict[str, Any]:
+        return {**super().fingerprint(), "images": hash("the images of 2021")}
+
+
+@breaks("test_a_copy_starts_over")
+class ForgetsItsLength(Images):
+    """Of records that are given to the constructor, of which copy() hears nothing."""
+
+    def __init__(self, config: Any, count: int = COUNT + 1, *, rngs: Any = None, name: str | None = None) -> None:
+        super().__init__(config, rngs=rngs, name=name)
+        self.count = count
+
+    @classmethod
+    def from_config(cls, config: Any, build: Any) -> Self:
+        return cls(config, COUNT, rngs=build.rngs)
+
+    def __len__(self) -> int:
+        return self.count
+
+
 class FileConfig(Config):
     path: LocalPath
 
@@ -321,7 +373,9 @@ class Stream(StreamingSourceBase):
         super().__init__(config, rngs=rngs, name=name)
         self.part, self.num_parts = part, num_parts
 
-    def process_part(self, part: int, num_parts: int) -> Self:
+    def process_part(self, part: int, num_parts: int) -> Self | None:
+        if COUNT % num_parts:
+            return None
         return type(self)(self.config, rngs=nnx.clone(self.rngs), part=part, num_parts=num_parts)
 
     def __len__(self) -> int:
@@ -350,6 +404,19 @@ class GivesAllTheHead(Stream):
     def ids(self, epoch: int) -> list[int]:
         order = Order(COUNT).record_indices(epoch * COUNT, COUNT, self.order_key_data())
         return order.tolist()[: len(self)]
+
+
+@breaks("test_hosts_share_every_batch")
+class DropsTheRest(Stream):
+    def process_part(self, part: int, num_parts: int) -> Self:
+        return type(self)(self.config, rngs=nnx.clone(self.rngs), part=part, num_parts=num_parts)
+
+
+@breaks("test_an_epoch_is_as_long_as_its_length_says")
+class ShortInLaterEpochs(Stream):
+    def records_from(self, epoch: int, start: int) -> Iterator[Any]:
+        for number in self.ids(epoch)[start : len(self) - (epoch > 0)]:
+            yield {name: column[0] for name, column in rows_of([number]).items()}
 
 
 # -- of any length, and views -----------------------------------------------------------------------------------------------

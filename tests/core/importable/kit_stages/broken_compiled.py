@@ -257,6 +257,13 @@ class HalvesHostFields(Scale):
         return {name: field[::2] if isinstance(field, np.ndarray) else field for name, field in fields.items()}
 
 
+class TurnsHostFieldsAround(Scale):
+    """Puts texts at other records."""
+
+    def host_fields(self, fields: Any) -> Any:
+        return {name: field[::-1] if isinstance(field, np.ndarray) else field for name, field in fields.items()}
+
+
 class UsesWhatItLeavesOut(Scale):
     """Leaves out the labels before they are narrowed, and adds them."""
 
