@@ -112,6 +112,9 @@ BASES = (
 )  # fmt: skip
 """Classes that authors derive from: each of their public names says when and by whom it is called."""
 
+FEW = 12
+"""Inherited names that are all listed; of more, only those that may be overridden."""
+
 SECTIONS = ("Args", "Returns", "Yields", "Raises", "Called", "Default", "Attributes", "Example", "Note")
 HEAD = re.compile(rf"^({'|'.join(SECTIONS)}):(?: (.*))?$")
 NAME = re.compile(r"(?<!`)`([\w.]+(?:\(\))?)`(?!`)")
@@ -355,12 +358,20 @@ class Reference:
                         (b for b in (above, *self._below(above)) if f"{b.name}.{member.name}" in self.anchors), above
                     )
                     yield from (f"Called as {self.link(f'{base.name}.{member.name}', page, None)} is.", "")
+        yield from self._inherited(cls, page)
+
+    def _inherited(self, cls: Definition, page: str) -> Iterator[str]:
+        """Yield a line for each public base class, with what is inherited from it."""
         known = {member.name for member in self.shown[cls]}
         for public in (each for each in cls.ancestors if each in self.homes):
-            names = [member.name for member in self.shown[public] if member.doc and member.name not in known]
-            known.update(names)
-            links = [self.link(f"{public.name}.{name}", page, None).replace(f"`{public.name}.", "`") for name in names]
-            if names:
+            members = [member for member in self.shown[public] if member.doc and member.name not in known]
+            known.update(member.name for member in members)
+            is_long = len(members) > FEW
+            named = [member for member in members if not is_long or "Default:" in member.doc]
+            links = [self.link(f"{public.name}.{m.name}", page, None).replace(f"`{public.name}.", "`") for m in named]
+            if more := len(members) - len(named):
+                links.append(f"and {more} more, which are called and not overridden")
+            if links:
                 yield from (f"Inherited from {self.link(public.name, page, None)}: {', '.join(links)}.", "")
 
     def index(self) -> str:
