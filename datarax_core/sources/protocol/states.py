@@ -81,8 +81,8 @@ class SourceStates(OrderedAccess):
         A source whose author does not write this method adds a sample of the files that its config names as ``LocalPath`` or
         ``LocalPattern``, and of sixteen records, which are read when the fingerprint is first asked for.
 
-        Called: when a state is saved or restored, before each batch of a stream that a pipeline reads, and by the kit; on the
-            thread that asks, never while a batch is read for one.
+        Called: when a state is saved or restored, before each batch of a stream that a pipeline reads, when a pipeline is made
+            in a run of several processes, and by the kit; on the thread that asks, never while a batch is read for one.
         Default: the entries named above. Override it with ``{**super().fingerprint(), ...}``, and what tells the data
             apart; nothing is sampled then.
         """
