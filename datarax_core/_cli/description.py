@@ -64,13 +64,17 @@ def described(name: str) -> Iterator[Description]:
     having = having or _with_hooks(name)
     if not having and name in (owners := homes([registry.group.noun for registry in registries])):
         raise PluginNotFoundError("plugin", name, f"plugin {name!r} is not installed; pip install {owners[name]}")
+    faults = registries[0].faults
+    for fault in faults:
+        if not having and name in fault.names:
+            raise type(fault.error)("plugin", name, f"plugin {name!r}: {fault.error}")
     if not having:
         names = sorted({other for registry in registries for other in registry.names()})
         raise PluginNotFoundError(
             "plugin",
             name,
             f"no source, stage or decoder is called {name!r}{did_you_mean(name, names) or ';'} drx sources, drx stages and drx "
-            "decoders list what is installed",
+            f"decoders list what is installed{''.join(f'; {fault.error}' for fault in faults)}",
         )
     for registry in having:
         plugin = registry.get(name)

@@ -30,7 +30,7 @@ _TABLE: Final = "[tool.datarax]"
 _KEYS: Final = ("plugins",)
 
 _HINT: Final = re.compile(
-    r"""^\s*\[\s*["']?tool["']?\s*\.\s*["']?datarax\b|^\s*(["']?tool["']?\s*\.\s*)?["']?datarax["']?\s*[.=]""",
+    r"""^\s*\[\s*["']?tool["']?\s*\.\s*["']?datarax\b|^\s*(["']?tool["']?\s*\.\s*)?["']?datarax["']?\s*[.=]|^\s*["']?tool["']?\s*=""",
     re.MULTILINE,
 )
 """Pattern of a text that may have the table; most have none, and parsing them would take milliseconds."""
@@ -220,11 +220,15 @@ def places_for_drx(words: Sequence[str]) -> list[Place]:
 def _words_of(file: Path) -> list[str]:
     """Return ``plugins`` of ``[tool.datarax]``."""
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, ValueError):  # it is not there, or not for us to say
+        content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError:  # it is not there, or not for us to say
         return []
-    if not _HINT.search(text):
+    if not _HINT.search(content.decode("latin-1")):
         return []
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as cause:
+        raise ConfigError(f"{file.name}: {_TABLE} cannot be read, since the file is no UTF-8: {cause}") from cause
     import tomllib  # noqa: PLC0415 - few folders have the table
 
     try:

@@ -199,6 +199,8 @@ def test_check_imports_them_in_processes_and_reports_those_that_stop(folder: Pat
         '[tool.datarax]\nplugins = ["./acme_count.py"]\n',
         '[tool]\ndatarax = {plugins = ["./acme_count.py"]}\n',
         'tool.datarax.plugins = ["./acme_count.py"]\n',
+        'tool = {datarax = {plugins = ["./acme_count.py"]}}\n',
+        '\ufeff[tool.datarax]\r\nplugins = ["./acme_count.py"]\r\n',
         '[ "tool" . datarax ]\nplugins = ["./acme_count.py"]\n',
     ],
 )
@@ -224,14 +226,25 @@ def test_the_folder_s_project_file_names_plugins(text: str, folder: Path) -> Non
         ),
         ("plugins = [3]", "is a list of files and modules, such as"),
         ("plugins = [", "pyproject.toml: [tool.datarax] cannot be read, since the file is no TOML: "),
+        ("# caf\xe9", "pyproject.toml: [tool.datarax] cannot be read, since the file is no UTF-8: "),
         ('plugins = ["none.py"]', "none.py of pyproject.toml: there is no file /"),
     ],
 )
 def test_a_mistake_in_the_project_file_is_one_message(text: str, message: str, folder: Path) -> None:
-    (folder / "pyproject.toml").write_text(f"[tool.datarax]\n{text}\n")
+    (folder / "pyproject.toml").write_text(f"[tool.datarax]\n{text}\n", encoding="latin-1")
     done = invoke("sources")
     assert done.exit_code == 1
     assert message in done.stderr
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_description_says_that_the_file_which_has_the_name_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "all")
+    said = invoke("--plugin", "acme_count.py", "describe", "count").stderr
+    assert said.startswith("plugin 'count': --plugin acme_count.py is disabled by DATARAX_DISABLE_PLUGINS=all;")
+    said = invoke("--plugin", "acme_count.py", "describe", "cuont").stderr
+    assert "is called 'cuont'" in said
+    assert "; --plugin acme_count.py is disabled by" in said
 
 
 def test_a_project_file_without_the_table_is_not_our_concern(folder: Path) -> None:
