@@ -4,14 +4,17 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 from pydantic import ValidationError
 
 from datarax_core.config.base import FrozenConfig
 
 from .checks import broken, not_claimed, require, shown
 from .options import Configured, fields_of, option_types, options_without_effect
+
+_NEEDED: Final = (
+    "the kit reads the JSON Schema of configs with jsonschema, which is not installed: "
+    'pip install "datarax-core[testing]", or pip install jsonschema'
+)
 
 _UNKNOWN: Final = "no_such_option"
 
@@ -136,10 +139,15 @@ def _as_json(subject: Configured) -> dict[str, Any]:
 
 def _refusals_of(schema: dict[str, Any]) -> Callable[[Mapping[str, Any]], str]:
     """Return a function from a whole config to where and why a JSON Schema refuses it; "" if it accepts it."""
+    try:
+        from jsonschema import Draft202012Validator  # noqa: PLC0415 - it is needed for this test only
+        from jsonschema.exceptions import best_match  # noqa: PLC0415
+    except ImportError:
+        broken(_NEEDED)
     Draft202012Validator.check_schema(schema)
-    return lambda whole: _refusal(schema, whole)
 
+    def refusal(whole: Mapping[str, Any]) -> str:
+        error: Any = best_match(Draft202012Validator(schema).iter_errors(dict(whole)))
+        return "" if error is None else f"{'.'.join(map(str, error.absolute_path)) or 'the config'}: {error.message}"
 
-def _refusal(schema: dict[str, Any], value: Mapping[str, Any]) -> str:
-    error: Any = best_match(Draft202012Validator(schema).iter_errors(dict(value)))
-    return "" if error is None else f"{'.'.join(map(str, error.absolute_path)) or 'the config'}: {error.message}"
+    return refusal

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -219,6 +220,24 @@ def test_a_wrong_declaration_is_reported(declared: type[Any], message: str, tmp_
     author = declared()
     with pytest.raises(pytest.fail.Exception, match=f"(?s){message}"):
         author.test_every_option_is_refused_or_has_an_effect(Subject(author, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("package", "test"),
+    [
+        ("jsonschema", "test_its_schema_says_what_is_accepted"),
+        ("hypothesis", "test_calls_of_a_source_in_any_order_serve_its_order"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named(
+    package: str, test: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    author = healthy.Conformance()
+    with pytest.raises(
+        pytest.fail.Exception, match=f"which is not installed: pip install .*, or pip install {package}"
+    ):
+        getattr(author, test)(Subject(author, tmp_path))
 
 
 def test_the_former_name_of_the_needed_options_still_works() -> None:
