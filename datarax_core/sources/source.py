@@ -336,7 +336,7 @@ class DataSourceModule(SourceStates):
         return ""
 
     def process_part(self, part: int, num_parts: int) -> Self | None:  # noqa: ARG002 - an override uses them
-        """Return a stream over one of ``num_parts`` disjoint parts of the records, all of one length; None if there is none.
+        """Return a stream over one of ``num_parts`` disjoint parts of one length that make up an epoch; None if there are none.
 
         A pipeline on several processes calls this. If it returns None, each process reads every record, and keeps the rows of
         its devices.

@@ -4,8 +4,10 @@ import inspect
 import multiprocessing
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import jax
+import numpy as np
 import pytest
 from kit_decoders import broken
 from kit_decoders import conformances as made
@@ -14,8 +16,8 @@ from kit_runs import docstrings_of, said_on_the_page, verdicts_of
 
 from datarax_core.registry import Decoder
 from datarax_core.testing import DecoderConformance
-from datarax_core.testing.decoders.examiner import EndedError, Examiner
-from datarax_core.testing.decoders.mutations import mutations
+from datarax_core.testing.decoders.examiner import Damages, EndedError, Examiner
+from datarax_core.testing.decoders.mutations import Mutation, mutations
 from datarax_core.testing.decoders.subject import DecoderSubject
 
 ALSO = {
@@ -112,3 +114,25 @@ def test_mutations_are_the_same_in_every_run_and_the_simplest_come_first() -> No
     assert len(found) == 200
     assert found[0].content == b""
     assert not {mutation.content for mutation in found} & set(records)
+
+
+class Overflowing(Decoder):
+    """Takes a length from the bytes, more memory than there is."""
+
+    type: Literal["overflowing"] = "overflowing"
+
+    def element_spec(self) -> Any:
+        return {"x": jax.ShapeDtypeStruct((), np.dtype(np.uint8))}
+
+    def decode_record(self, record: bytes) -> Any:
+        if record != b"x":
+            raise MemoryError("Unable to allocate 2.03 GiB")
+        return {"x": np.uint8(1)}
+
+
+def test_no_more_damage_is_tried_after_the_first_fault() -> None:
+    decoder = Overflowing()
+    tried = [Mutation(f"number {number}", bytes([number])) for number in range(50)]
+    reports = list(Damages(decoder, b"x", decoder.element_spec(), tried, most_seconds=2.0)())
+    assert len(reports) == 2
+    assert "MemoryError" in reports[1].wrong
