@@ -11,6 +11,7 @@ from typing import Any
 from datarax_core._cli.examples import example_of, in_words
 from datarax_core.config.base import FrozenConfig
 from datarax_core.errors import PluginNotFoundError, did_you_mean
+from datarax_core.extensions.catalog import Catalog
 from datarax_core.extensions.known import homes
 from datarax_core.extensions.plugin_registry import PluginRegistry
 from datarax_core.registry.schema import model_schema
@@ -64,9 +65,9 @@ def described(name: str) -> Iterator[Description]:
     having = having or _with_hooks(name)
     if not having and name in (owners := homes([registry.group.noun for registry in registries])):
         raise PluginNotFoundError("plugin", name, f"plugin {name!r} is not installed; pip install {owners[name]}")
-    faults = registries[0].faults
+    faults = [] if having else Catalog.from_environment(SourceRegistry.group).faults
     for fault in faults:
-        if not having and name in fault.names:
+        if name in fault.names:
             raise type(fault.error)("plugin", name, f"plugin {name!r}: {fault.error}")
     if not having:
         names = sorted({other for registry in registries for other in registry.names()})

@@ -10,7 +10,6 @@ from datarax_core.errors import PluginConflictError, PluginLoadError, PluginWarn
 
 from .catalog import Catalog, EntryPointGroup, Status
 from .contract import BY_HAND, declared_name
-from .discovery import Fault
 from .loading import PluginImportError, imported
 
 P = TypeVar("P")
@@ -86,11 +85,6 @@ class PluginRegistry(Generic[P]):
     def names(self) -> list[str]:
         """Return every name that is installed or registered, usable or not, sorted."""
         return sorted({*self._catalog.names(), *self._by_hand, *self._lazily})
-
-    @property
-    def faults(self) -> list[Fault]:
-        """The named places that are switched off, or whose code fails."""
-        return self._catalog.faults
 
     def describe(self) -> list[PluginInfo]:
         """Return status and origin of every plugin, sorted by name. Imports no plugin."""
