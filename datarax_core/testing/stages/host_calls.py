@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -61,22 +60,10 @@ class CalledStage:
         ):
             return self.call()
 
-    def call(
-        self,
-        rows: Sequence[int] | np.ndarray | None = None,
-        *,
-        epoch: Any = 0,
-        stage: Any = None,
-        is_copied: bool = False,
-    ) -> Batch:
-        """Return what the stage makes of these rows of the batch, all by default; ``epoch`` is one for all, or one for each.
-
-        With ``is_copied``, the values in the columns are objects of their own.
-        """
+    def call(self, rows: Sequence[int] | np.ndarray | None = None, *, epoch: Any = 0, stage: Any = None) -> Batch:
+        """Return what the stage makes of these rows of the batch, all by default; ``epoch`` is one for all, or one for each."""
         indices = np.arange(self.num_records) if rows is None else np.asarray(rows)
         given = self.batch if rows is None else rows_of_batch(self.batch, rows)
-        if is_copied:
-            given = pickle.loads(pickle.dumps(given))  # noqa: S301 - made in this line
         return self.call_with(read_only(given), indices, epoch, self.stage if stage is None else stage)
 
     def call_with(self, batch: Batch, indices: np.ndarray, epoch: Any, stage: Any, number: int = 0) -> Batch:

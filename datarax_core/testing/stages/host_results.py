@@ -201,16 +201,6 @@ def record_alike_in_any_batch(called: CalledStage) -> None:
                 f"makes something else of a record {how}: {{difference}}; a record comes out alike in any batch, or the "
                 "stream would depend on batch size, threads and workers",
             )
-    for row in [*range(min(size, 8))] * 3:  # new objects, in memory in which the last ones were
-        found = None
-        with called.explained("raised {error} for a record by itself, and nothing for all of them"):
-            found = called.call([row], is_copied=True)
-        called.same(
-            rows_of_batch(called.made, [row]),
-            found,
-            "makes something else of a copy of a record, made after another one was dropped: {difference}; keep results by "
-            "value, and not by the id() of an object, which the next object may have",
-        )
 
 
 def threads_at_once(called: CalledStage) -> None:

@@ -271,23 +271,3 @@ def test_a_stage_of_one_thread_is_called_by_one_thread() -> None:
     assert {threading.get_ident()} == THREADS
     check_host_stage(OnHost(noting_its_thread), BATCH)
     assert len(THREADS) > 1
-
-
-class KeepsByObject:
-    """Keeps what it made of a text by the ``id()`` of the text, which the next text may have."""
-
-    on_host = True
-
-    def __init__(self) -> None:
-        self.kept: dict[int, str] = {}
-
-    def __call__(self, batch: Any) -> Any:
-        made = np.empty(len(batch["text"]), object)
-        made[:] = [self.kept.setdefault(id(text), f"{text}!") for text in batch["text"]]
-        return {**batch, "text": made}
-
-
-def test_results_that_are_kept_by_object_are_found() -> None:
-    batch = {"text": np.array([f"text {row}" for row in range(9)], object)}
-    with pytest.raises(pytest.fail.Exception, match=r"of a copy of a record, .* not by the id\(\) of an object"):
-        check_host_stage(KeepsByObject(), batch)
