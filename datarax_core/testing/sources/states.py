@@ -2,10 +2,7 @@
 
 import itertools
 import json
-import os
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 from flax import nnx
@@ -17,11 +14,11 @@ from datarax_core.sources.views.view import SourceView
 from datarax_core.testing.checks import BATCH, broken, difference, joined, not_claimed, require, rows_of, shown
 from datarax_core.testing.options import changed_configs
 
+from .files_elsewhere import as_if_at, copied, paths_instead
 from .hosts import HOSTS, ROWS, hosts_of
 from .subject import Subject
 
 _MOST_BYTES: Final = 4096  # of JSON
-_MOST_COPIED: Final = 1 << 26
 _SMALL: Final = 6
 _MANY: Final = 256
 _MAY_LACK: Final = {"in_loop"}  # states of version 0.1.0 lack it
@@ -146,7 +143,7 @@ class StatePromises:
                 found = other.get_batch(min(subject.num_compared - few, _MANY))
             except Exception:  # noqa: BLE001, S112 - it refuses the state, or cannot be read, which other tests look at
                 continue
-            text = subject.deviation(few, found)
+            text = subject.deviation(few, as_if_at(found, paths_instead(subject.config, config)))
             require(
                 not text,
                 f"{subject.title} promises to refuse the state of a source of other records, but with {change} it accepted the "
@@ -159,7 +156,7 @@ class StatePromises:
         subject.require_resumable()
         folder = subject.folder.with_name(f"{subject.folder.name}-elsewhere")
         moved = {
-            name: copy for name, value in subject.fields.items() if name != "type" and (copy := _copied(value, folder))
+            name: copy for name, value in subject.fields.items() if name != "type" and (copy := copied(value, folder))
         }
         if not moved:
             not_claimed("the config under test names no existing path by itself")
@@ -179,7 +176,8 @@ class StatePromises:
                 f"another folder: {cause}. Leave paths out of fingerprint(), and annotate the options that name files with "
                 "LocalPath or LocalPattern"
             )
-        subject.require_served(few, other.get_batch(few), "a source of the same files in another folder", _REMEDY)
+        found = as_if_at(other.get_batch(few), paths_instead(subject.config, other.config))
+        subject.require_served(few, found, "a source of the same files in another folder", _REMEDY)
 
     def test_a_copy_starts_over(self, subject: Subject) -> None:
         """``copy()`` of a source that served records starts at the first record, in the same order."""
@@ -251,24 +249,6 @@ def _foreign_states(subject: Subject, source: DataSourceModule) -> Iterator[tupl
         state = _through_json(other.get_state())
         if subject.deviation(0, other.get_batch(_SMALL)):  # else no seed changes the order, which another test finds
             yield "the state of the source with another seed", state
-
-
-def _copied(value: Any, folder: Path) -> Any:
-    """Return the path of a copy of a small file or folder in ``folder``, or a list of such; None for all other values."""
-    if isinstance(value, list | tuple) and value:
-        copies = [_copied(each, folder / str(number)) for number, each in enumerate(value)]
-        return copies if all(copies) else None
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value) or not Path(value).exists():
-        return None
-    path, copy = Path(value), folder / Path(value).name
-    if sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path])) > _MOST_COPIED:
-        return None
-    folder.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        shutil.copytree(path, copy, dirs_exist_ok=True)
-    else:
-        shutil.copy2(path, copy)
-    return str(copy)
 
 
 def _is_refused(source: DataSourceModule, state: Any) -> bool:

@@ -201,10 +201,11 @@ def test_where_a_plugin_failed_is_said_with_its_place_in_the_config(site: "Site"
     config = "batch_size: 2\nsource: {type: acme_records}\nstages:\n"
     config += "  - {type: rescale, field: x, scale: 2, lossy: true}\n  - {type: acme_st, field: FIELD}\n"
     path = written(tmp_path, config.replace("FIELD", "'no'"))
-    assert fails(DRX, "plan", path) == f"{path}:5: stages[1]: not this one"
+    note = "in stage 1 (acme_st) of the pipeline"
+    assert fails(DRX, "plan", path) == f"{path}:5: stages[1]: not this one\n{note}"
     message = fails(DRX, "plan", written(tmp_path, config.replace("FIELD", "a")))
     assert message.splitlines()[0].startswith("acme-st 1.0 failed in acme_st, line ")
-    assert message.splitlines()[1:3] == ["in stage 1 (acme_st) of the pipeline", f"that is stages[1] ({path}:5)"]
+    assert message.splitlines()[1:3] == [note, f"that is stages[1] ({path}:5)"]
     assert "JAX has removed" not in message
 
 
