@@ -28,7 +28,7 @@ def made_once(make: Callable[[], T]) -> Callable[[], T]:
             inside = _making.inside = list[Callable[[], Any]]()
             try:
                 made = make()
-            except BaseException:
+            except BaseException:  # of any kind, and raised again
                 for other in inside:
                     _made.pop(other, None)
                 raise

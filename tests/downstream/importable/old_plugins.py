@@ -46,7 +46,7 @@ def run_tests_of(plugin: str, folder: Path, arguments: Sequence[str]) -> subproc
         "-W",
         "ignore::DeprecationWarning",
     ]
-    hidden = {"PYTHONPATH", "DATARAX_DISABLE_PLUGINS", "DATARAX_PLUGINS"}
+    hidden = {"PYTHONPATH", "DATARAX_DISABLE_PLUGINS", "DATARAX_PLUGINS", "PYTEST_ADDOPTS"}
     env = {**{name: os.environ[name] for name in os.environ.keys() - hidden}, "JAX_PLATFORMS": "cpu"}
     env |= {"PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(  # noqa: S603 - our own command

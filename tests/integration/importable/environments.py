@@ -63,7 +63,7 @@ def run(*command: str | Path, cwd: Path | None = None, exits: int = 0) -> subpro
     Raises:
         AssertionError: It ends with another exit code than ``exits``; the message holds its output.
     """
-    hidden = {"PYTHONPATH", "DATARAX_DISABLE_PLUGINS"}
+    hidden = {"PYTHONPATH", "DATARAX_DISABLE_PLUGINS", "DATARAX_PLUGINS", "PYTEST_ADDOPTS"}
     env = {**{name: os.environ[name] for name in os.environ.keys() - hidden}, "JAX_PLATFORMS": "cpu"}
     ran = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=300)  # noqa: S603 - our own
     if ran.returncode != exits:
