@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Final
+from unittest.mock import patch
 
 from datarax_core._cli.findings import Finding
 from datarax_core.errors import DataraxError
@@ -103,15 +104,7 @@ def _add(result: Tried, test: str, outcome: str, text: str) -> None:
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Keep options and plugins of the user's own pytest away from the run."""
-    before = {
-        name: os.environ.pop(name, None)
-        for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
-    }
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    try:
-        yield
-    finally:
-        for name, value in before.items():
+    with patch.dict(os.environ, {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}):
+        for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
             os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        yield
